@@ -1,0 +1,1 @@
+"""Run one job and decide what becomes of it."""

@@ -1,0 +1,1 @@
+"""The ledger: every schedule, occurrence and run of every engine."""

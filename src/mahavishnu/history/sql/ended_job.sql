@@ -1,0 +1,9 @@
+SELECT id, job_id, task, engine, state, schedule_id, parent_id, details, at_ms, rowid AS place
+FROM runs
+WHERE id > :job_id || '.' AND id < :job_id || '/' AND job_id IS NULL AND instr(:job_id, '.') = 0 AND ends_job
+UNION ALL
+SELECT id, job_id, task, engine, state, schedule_id, parent_id, details, at_ms, rowid
+FROM runs
+WHERE job_id = :job_id AND ends_job
+ORDER BY at_ms DESC, place DESC
+LIMIT 1

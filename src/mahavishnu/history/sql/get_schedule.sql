@@ -1,0 +1,3 @@
+SELECT id, task, engine, state, revision, next_fire_us, last_fire_us, created_us, updated_us, external_id, definition
+FROM schedules
+WHERE id = :id

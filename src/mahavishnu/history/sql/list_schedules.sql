@@ -1,0 +1,4 @@
+SELECT id, task, engine, state, revision, next_fire_us, last_fire_us, created_us, updated_us, external_id, definition
+FROM schedules
+WHERE (:engine IS NULL OR engine = :engine) AND (:task IS NULL OR task = :task)
+ORDER BY id

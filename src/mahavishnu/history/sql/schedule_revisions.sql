@@ -1,0 +1,1 @@
+SELECT id, revision FROM schedules WHERE engine = :engine

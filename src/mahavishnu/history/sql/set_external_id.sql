@@ -1,0 +1,1 @@
+UPDATE schedules SET external_id = :external_id WHERE id = :id

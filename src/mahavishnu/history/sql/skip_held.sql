@@ -1,0 +1,3 @@
+UPDATE occurrences
+SET state = 'skipped', reason = :reason, decided_us = :now_us
+WHERE schedule_id = :id AND state = 'held'

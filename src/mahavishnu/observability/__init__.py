@@ -1,0 +1,1 @@
+"""Events, logs, and later metrics and traces."""

@@ -1,0 +1,1 @@
+"""One file per provider; only `mahavishnu.queues.registry` may import them."""

@@ -1,0 +1,1 @@
+DELETE FROM message WHERE seq = ?1 AND lease = ?2 AND lease_until_ms > ?3

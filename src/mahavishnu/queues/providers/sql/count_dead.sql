@@ -1,0 +1,1 @@
+SELECT queue, count(*) FROM dead_letter GROUP BY queue

@@ -1,0 +1,1 @@
+SELECT id FROM unique_key WHERE key = ?1

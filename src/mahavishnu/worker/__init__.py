@@ -1,0 +1,1 @@
+"""Receive jobs, run them, settle them, and stop well."""

@@ -1,0 +1,5 @@
+async with scheduler.lifecycle():
+    # Schedulers are running
+    # Do your work here
+    pass
+# Automatically cleaned up
