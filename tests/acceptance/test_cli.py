@@ -344,7 +344,12 @@ def test_worker_and_scheduler_alone(slow_project):
 def test_follow_prints_runs_as_they_end(demo):
     """`runs --follow --json` is a stream of one object per line, ended by Ctrl-C with 130."""
     follower = subprocess.Popen(
-        _command("runs", "--follow", "--json", "--engine", "oneiric"), cwd=demo, stdout=subprocess.PIPE, text=True
+        _command("runs", "--follow", "--json", "--engine", "oneiric"),
+        cwd=demo,
+        stdout=subprocess.PIPE,
+        text=True,
+        # A shell that starts the tests in the background lets them inherit an ignored SIGINT.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
         with _up(demo):
@@ -356,6 +361,7 @@ def test_follow_prints_runs_as_they_end(demo):
         assert follower.wait(LIMIT_SECONDS) == 130
     finally:
         follower.kill()
+        follower.wait(LIMIT_SECONDS)
         follower.stdout.close()
 
 
