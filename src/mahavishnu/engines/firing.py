@@ -37,7 +37,6 @@ Dispatch = Callable[[Schedule, Sequence[Occurrence]], Awaitable[None]]
 
 CLAIM_LEASE = timedelta(seconds=5)
 POLL = timedelta(seconds=1)
-RECOVERY_PAUSE = timedelta(seconds=2)
 BATCH = 500
 
 _log = get_logger(__name__)
@@ -67,7 +66,8 @@ class Firing:
         self._owner = owner
         self._woken = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._recovered_at: float = float("-inf")
+        self._steering = -1
+        self._next_due: datetime | None = None
 
     async def start(self) -> None:
         """Begin to fire. Idempotent."""
@@ -87,35 +87,34 @@ class Firing:
         self._woken.set()
 
     async def _fire_until_stopped(self) -> None:
-        seen = -1
         while True:
             pause = POLL.total_seconds()
+            self._woken.clear()  # before the look: what changes during it is looked at next
             try:
-                version = await self._history.version()
-                if version != seen or await self._is_due():
-                    await self.fire_due()
-                seen = version
-                pause = await self._until_next()
+                await self._look()
+                if self._next_due is not None:
+                    pause = min(max((self._next_due - self._clock.now()).total_seconds(), 0.0), pause)
             except MahavishnuError as exc:
                 _log.error("firing_failed", error=str(exc), retry_in_seconds=pause)
             await self._wait(pause)
 
     async def _wait(self, seconds: float) -> None:
-        self._woken.clear()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._woken.wait()
 
-    async def _is_due(self) -> bool:
-        next_due = await self._history.next_due(EngineName.ONEIRIC)
-        stale = self._clock.monotonic() - self._recovered_at > RECOVERY_PAUSE.total_seconds()
-        return stale or (next_due is not None and next_due <= self._clock.now())
-
-    async def _until_next(self) -> float:
-        next_due = await self._history.next_due(EngineName.ONEIRIC)
-        if next_due is None:
-            return POLL.total_seconds()
-        return min(max((next_due - self._clock.now()).total_seconds(), 0.0), POLL.total_seconds())
+    async def _look(self) -> None:
+        """Do what there is to do, asking the ledger only what can have changed: most looks find nothing."""
+        steering = await self._history.steering_version()
+        if steering != self._steering:
+            self._next_due = await self._history.next_due(EngineName.ONEIRIC)
+            self._steering = steering
+        if self._next_due is not None and self._next_due <= self._clock.now():
+            await self._fire_schedules()
+            self._next_due = await self._history.next_due(EngineName.ONEIRIC)
+        if await self._history.has_open_occurrences():
+            await self._release()
+            await self._recover()
 
     async def fire_due(self) -> int:
         """Fire everything that is due now, once; returns how many occurrences were enqueued.
@@ -123,16 +122,25 @@ class Firing:
         Includes occurrences held for their predecessor that has ended, and those another scheduler claimed
         and did not live to enqueue.
         """
+        return await self._fire_schedules() + await self._release() + await self._recover()
+
+    async def _fire_schedules(self) -> int:
         fired = 0
         while schedules := await self._history.due_schedules(EngineName.ONEIRIC, self._clock.now(), limit=BATCH):
             fired += await self._fire(schedules)
             if len(schedules) < BATCH:
                 break
-        fired += await self._dispatch_all(await self._released())
-        if self._clock.monotonic() - self._recovered_at > RECOVERY_PAUSE.total_seconds():
-            self._recovered_at = self._clock.monotonic()
-            fired += await self._dispatch_all(await self._abandoned())
         return fired
+
+    async def _release(self) -> int:
+        """Enqueue held occurrences whose predecessors have ended, of this scheduler and of others."""
+        return await self._dispatch_all(await self._released())
+
+    async def _recover(self) -> int:
+        """Enqueue what another scheduler claimed and did not live to enqueue."""
+        return await self._dispatch_all(
+            await self._history.claim_abandoned(owner=self._owner, lease=CLAIM_LEASE, limit=BATCH)
+        )
 
     async def _fire(self, schedules: Sequence[Schedule]) -> int:
         unfinished = await self._history.unfinished_counts([schedule.id for schedule in schedules])
@@ -177,9 +185,6 @@ class Firing:
             if not unfinished[occurrence.schedule_id]:
                 oldest.setdefault(occurrence.schedule_id, occurrence)
         return await self._history.release_held(list(oldest.values()), owner=self._owner, lease=CLAIM_LEASE)
-
-    async def _abandoned(self) -> list[Occurrence]:
-        return await self._history.claim_abandoned(owner=self._owner, lease=CLAIM_LEASE, limit=BATCH)
 
     async def _dispatch_all(self, occurrences: Sequence[Occurrence], known: dict[str, Schedule] | None = None) -> int:
         by_schedule: dict[str, list[Occurrence]] = defaultdict(list)

@@ -16,7 +16,7 @@ from mahavishnu.errors import MahavishnuError
 from mahavishnu.history.store import HistoryStore, Request, RequestKind
 from mahavishnu.model.engine import EngineName
 from mahavishnu.model.ids import new_id
-from mahavishnu.model.instants import to_ms
+from mahavishnu.model.instants import to_due_ms, to_ms
 from mahavishnu.model.job import EnqueuedJob, JobRequest
 from mahavishnu.model.schedule import Occurrence, Schedule, ScheduleState
 from mahavishnu.model.states import RunState
@@ -198,7 +198,7 @@ class QueueEngine:
 
 def _encode(request: JobRequest, now_ms: int, max_payload_bytes: int) -> PreparedJob:
     options = request.options
-    due_ms = None if options.schedule_time is None else to_ms(options.schedule_time)
+    due_ms = None if options.schedule_time is None else to_due_ms(options.schedule_time)
     fire_at = request.scheduled_for
     envelope = Envelope(
         id=request.job_id or new_id(now_ms),

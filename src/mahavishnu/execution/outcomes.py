@@ -10,7 +10,7 @@ import msgspec
 from mahavishnu.execution.attempt import Attempt, Happened, Raised, Refused, Returned, Stopped, StopReason
 from mahavishnu.execution.backoff import backoff_delay
 from mahavishnu.execution.report import error_line, result_json, traceback_text
-from mahavishnu.model.instants import to_ms
+from mahavishnu.model.instants import to_due_ms
 from mahavishnu.model.job import DEFAULT_BACKOFF
 from mahavishnu.model.outcome import Cancel, Retry, Snooze
 from mahavishnu.model.run import Run, run_id
@@ -134,7 +134,7 @@ def _timed_out(attempt: Attempt, stopped: Stopped, workflow: Workflow | None, ti
 
 
 def _retry(attempt: Attempt, retry: Retry, workflow: Workflow | None, timing: Timing) -> Settlement:
-    after_ms = None if retry.after is None else max(0, retry.after // _MILLISECOND)
+    after_ms = None if retry.after is None else max(0, -(-retry.after // _MILLISECOND))
     reason = _words(retry.reason)
     if attempt.attempt >= _max_attempts(attempt, workflow):
         error = f"Retry: {reason}" if reason else "Retry: asked for on the last attempt"
@@ -143,7 +143,7 @@ def _retry(attempt: Attempt, retry: Retry, workflow: Workflow | None, timing: Ti
 
 
 def _snooze(attempt: Attempt, snooze: Snooze, timing: Timing) -> Settlement:
-    due_ms = max(_aware_ms(snooze.until), timing.finished_ms)
+    due_ms = max(_due_ms_of(snooze.until), timing.finished_ms)
     run = final_run(attempt, timing, RunState.SNOOZED, reason=_words(snooze.reason), next_ms=due_ms)
     return Settlement(run=run, verb=Verb.REPEAT, due_ms=due_ms, next_attempt=attempt.attempt)
 
@@ -176,10 +176,10 @@ def _max_attempts(attempt: Attempt, workflow: Workflow | None) -> int:
     return workflow.max_attempts if workflow else DEFAULT_MAX_ATTEMPTS
 
 
-def _aware_ms(instant: datetime) -> int:
+def _due_ms_of(instant: datetime) -> int:
     if instant.tzinfo is None:
         raise ValueError("Snooze.until has no time zone; give an aware datetime")
-    return to_ms(instant)
+    return to_due_ms(instant)
 
 
 def _words(reason: str) -> str | None:

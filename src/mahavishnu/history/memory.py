@@ -29,6 +29,7 @@ __all__ = ["MemoryHistory"]
 
 K_ = TypeVar("K_")
 V_ = TypeVar("V_")
+_OPEN = frozenset({OccurrenceState.CLAIMED, OccurrenceState.HELD})
 _DECIDED = frozenset({OccurrenceState.DISPATCHED, OccurrenceState.SKIPPED})
 
 
@@ -256,6 +257,11 @@ class MemoryHistory:
         kept.lease_until = now + lease
         kept.occurrence = replace(kept.occurrence, state=OccurrenceState.CLAIMED, owner=owner, decided_at=now)
         return kept.occurrence
+
+    async def has_open_occurrences(self) -> bool:
+        """Return whether any occurrence is held, or claimed and not dispatched."""
+        self._check_open()
+        return any(kept.occurrence.state in _OPEN for kept in self._occurrences.values())
 
     async def claim_abandoned(self, *, owner: str, lease: timedelta, limit: int) -> list[Occurrence]:
         """Take over claimed occurrences whose lease ran out."""

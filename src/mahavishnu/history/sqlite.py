@@ -155,6 +155,10 @@ class SqliteHistory:
         claim = self._claim(owner, lease)
         return await self._open_database.write(lambda it: schedule_rows.release_held(it, occurrences, claim))
 
+    async def has_open_occurrences(self) -> bool:
+        """Return whether any occurrence is held, or claimed and not dispatched."""
+        return bool(self._open_database.peek(sql("open_occurrences_exist")))
+
     async def claim_abandoned(self, *, owner: str, lease: timedelta, limit: int) -> list[Occurrence]:
         """Take over claimed occurrences whose lease ran out. Writes only where there are any."""
         claim = self._claim(owner, lease)

@@ -198,6 +198,10 @@ class HistoryStore(Protocol):
         """Claim held occurrences for dispatch; returns those won, in state `CLAIMED`."""
         ...
 
+    async def has_open_occurrences(self) -> bool:
+        """Return whether any occurrence is held, or claimed and not dispatched. Cheap: a few microseconds."""
+        ...
+
     async def claim_abandoned(self, *, owner: str, lease: timedelta, limit: int) -> list[Occurrence]:
         """Take over claimed occurrences whose owner's lease ran out before they were dispatched."""
         ...

@@ -72,6 +72,7 @@ class HistoryStoreSuite(ScheduleTests, RunTests):
             store.unfinished_jobs("nightly"),
             store.version(),
             store.steering_version(),
+            store.has_open_occurrences(),
             store.changed(within=MINUTE),
             store.prune(before=START, limit=1),
         ):

@@ -282,6 +282,19 @@ class ScheduleTests(HistoryStoreTests):
         ]
         assert await store.claim_abandoned(owner="they", lease=LEASE, limit=9) == []
 
+    async def test_open_occurrences_are_those_held_or_claimed(self, store: HistoryStore) -> None:
+        """What is dispatched or skipped is not open any more."""
+        assert not await store.has_open_occurrences()
+        [won] = await claimed(store, START + MINUTE)
+        assert await store.has_open_occurrences()
+        await store.mark_dispatched([named(won, "j")])
+        assert not await store.has_open_occurrences()
+        stored = await store.get_schedule("nightly")
+        await store.advance([Advance(schedule=stored, hold=[(START + MINUTE * 9, "busy")])], owner="me", lease=LEASE)
+        assert await store.has_open_occurrences()
+        await store.skip_claimed(await store.held_occurrences(), reason="not wanted")
+        assert not await store.has_open_occurrences()
+
     async def test_held_occurrences_are_released_once(self, store: HistoryStore, clock: FakeClock) -> None:
         """The first to release one has it, claimed; later ones get nothing."""
         stored = await store.put_schedule(a_schedule(), on_conflict=OnConflict.ERROR)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from mahavishnu.engines.firing import CLAIM_LEASE, RECOVERY_PAUSE, Firing, occurrence_job_id
+from mahavishnu.engines.firing import CLAIM_LEASE, Firing, occurrence_job_id
 from mahavishnu.errors import QueueConnectionError
 from mahavishnu.history.memory import MemoryHistory
 from mahavishnu.history.sqlite import SqliteHistory
@@ -184,7 +184,7 @@ async def test_what_a_dead_scheduler_claimed_is_enqueued_by_the_next(world: Worl
     world.queue.is_away = False
     other = world.another("two")
     assert await other.fire_due() == 0, "the lease is still the first one's"
-    world.clock.advance(CLAIM_LEASE + RECOVERY_PAUSE)
+    world.clock.advance(CLAIM_LEASE)
     assert await other.fire_due() == 1
     assert world.queue.jobs == [occurrence_job_id("s", START + MINUTE)]
 
@@ -196,7 +196,7 @@ async def test_a_schedule_removed_between_claim_and_dispatch_ends_as_skipped(wor
     world.queue.is_away = True
     await world.firing.fire_due()
     await world.history.delete_schedule("s")
-    world.clock.advance(CLAIM_LEASE + RECOVERY_PAUSE)
+    world.clock.advance(CLAIM_LEASE)
     world.queue.is_away = False
     assert await world.firing.fire_due() == 0
     (occurrence,) = await world.history.list_occurrences("s")

@@ -1,0 +1,1 @@
+SELECT EXISTS (SELECT 1 FROM occurrences WHERE state = 'claimed' OR state = 'held')
