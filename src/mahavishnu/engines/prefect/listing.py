@@ -16,7 +16,7 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import StateType
 from prefect.client.schemas.sorting import FlowRunSort
 
-from mahavishnu.engines.prefect.instants import plain_instant
+from mahavishnu.engines.prefect.instants import due_at
 from mahavishnu.engines.prefect.timing import trigger_of
 from mahavishnu.errors import MahavishnuError
 from mahavishnu.triggers import build
@@ -133,8 +133,9 @@ async def _next_runs(client: PrefectClient, deployment_ids: Sequence[UUID]) -> d
             limit=_PAGE,
         )
         for run in runs:
-            if run.deployment_id is not None and run.expected_start_time is not None:
-                nexts.setdefault(run.deployment_id, plain_instant(run.expected_start_time))
+            due = due_at(run)
+            if run.deployment_id is not None and due is not None:
+                nexts.setdefault(run.deployment_id, due)
     return nexts
 
 

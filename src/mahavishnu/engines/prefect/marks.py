@@ -6,7 +6,7 @@ import re
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from mahavishnu.engines.prefect.instants import plain_instant
+from mahavishnu.engines.prefect.instants import due_at
 from mahavishnu.model.ids import derived_id
 
 if TYPE_CHECKING:
@@ -63,8 +63,7 @@ def fire_time_of(flow_run: FlowRun) -> datetime | None:
     made_up = flow_run.parameters.get("fire_at")
     if made_up:
         return datetime.fromisoformat(made_up)
-    due = flow_run.expected_start_time
-    return plain_instant(due) if flow_run.auto_scheduled and due is not None else None
+    return due_at(flow_run) if flow_run.auto_scheduled else None
 
 
 def job_ids_of(flow_run: FlowRun) -> list[str]:

@@ -19,7 +19,7 @@ from prefect.client.schemas.filters import (
 )
 from prefect.states import Scheduled
 
-from mahavishnu.engines.prefect.instants import plain_instant
+from mahavishnu.engines.prefect.instants import due_at
 from mahavishnu.history.store import HistoryStore, Skip
 from mahavishnu.model.instants import to_ms
 from mahavishnu.model.run import RunFilter
@@ -139,7 +139,7 @@ class MissingTimes:
         found: list[datetime] = []
         while len(found) < _MOST:
             page = await client.read_flow_runs(flow_run_filter=where, limit=_PAGE, offset=len(found))
-            found += [plain_instant(run.expected_start_time) for run in page if run.expected_start_time is not None]
+            found += filter(None, map(due_at, page))
             if len(page) < _PAGE:
                 break
         return found

@@ -23,7 +23,7 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import StateType
 from prefect.client.schemas.sorting import FlowRunSort
 
-from mahavishnu.engines.prefect.instants import plain_instant
+from mahavishnu.engines.prefect.instants import ended_at, started_at
 from mahavishnu.engines.prefect.marks import FLOW_RUN_LABEL, FLOW_TAG, fire_time_of, job_ids_of
 from mahavishnu.model.engine import EngineName
 from mahavishnu.model.instants import to_ms
@@ -241,8 +241,8 @@ def _row(flow_run: FlowRun, end: End, task: str, schedule_id: str | None) -> Run
         attempt=attempt,
         schedule_id=schedule_id,
         scheduled_for_ms=_ms(due),
-        started_at_ms=_ms(flow_run.start_time),
-        finished_at_ms=_ms(flow_run.end_time),
+        started_at_ms=_ms(started_at(flow_run)),
+        finished_at_ms=_ms(ended_at(flow_run)),
         worker=None if worker is None else str(worker),
         reason=end.reason,
         error=end.error,
@@ -251,7 +251,7 @@ def _row(flow_run: FlowRun, end: End, task: str, schedule_id: str | None) -> Run
 
 
 def _ms(instant: datetime | None) -> int | None:
-    return None if instant is None else to_ms(plain_instant(instant))
+    return None if instant is None else to_ms(instant)
 
 
 def _states(types: list[StateType]) -> FlowRunFilterState:

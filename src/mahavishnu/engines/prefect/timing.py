@@ -11,7 +11,7 @@ from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule, RRu
 from prefect.schedules import Schedule as PrefectSchedule
 
 from mahavishnu.engines.prefect.calendar import PlannedSchedule, machine_zone, plan_cron
-from mahavishnu.engines.prefect.instants import plain_instant
+from mahavishnu.engines.prefect.instants import anchor_of
 from mahavishnu.engines.prefect.schedules import plan_schedule
 from mahavishnu.errors import CapabilityError
 from mahavishnu.triggers import CronTrigger, DateTrigger, IntervalTrigger, build
@@ -97,6 +97,6 @@ def trigger_of(schedule: ScheduleLike | None, now: datetime) -> TriggerSpec | No
         case CronSchedule():
             return CronTrigger(schedule.cron, timezone=schedule.timezone).spec()
         case IntervalSchedule():
-            return IntervalTrigger.every(schedule.interval, anchor=plain_instant(schedule.anchor_date)).spec()
+            return IntervalTrigger.every(schedule.interval, anchor=anchor_of(schedule)).spec()
         case _:
             return None
