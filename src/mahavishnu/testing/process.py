@@ -6,8 +6,8 @@ the place and plays a role, reporting on standard output, one line at a time:
 - `produce`: enqueues batches of NUMBER messages without end, and writes their ids once they are confirmed.
 - `hold`: leases one message for NUMBER milliseconds and writes its id; on a line of input it acknowledges it and
   writes `True` or `False`.
-- `drain`: receives and acknowledges batches of at most NUMBER until the queue stays empty, writing the ids whose
-  acknowledgement was accepted.
+- `drain`: on a line of input, receives and acknowledges batches of at most NUMBER until the queue stays empty, writing
+  the ids whose acknowledgement was accepted.
 - `send`: on each line of input, enqueues one message and writes its id; NUMBER is not used.
 """
 
@@ -56,6 +56,7 @@ async def _hold(provider: QueueProvider, queue: str, number: int) -> None:
 
 
 async def _drain(provider: QueueProvider, queue: str, number: int) -> None:
+    await asyncio.to_thread(sys.stdin.readline)
     while deliveries := await provider.receive(queue, limit=number, lease_ms=DRAIN_LEASE_MS, wait_ms=DRAIN_WAIT_MS):
         acked = await provider.ack(queue, [delivery.receipt for delivery in deliveries])
         _report(delivery.id for delivery, was_ours in zip(deliveries, acked, strict=True) if was_ours)

@@ -116,9 +116,11 @@ class ProcessesContract(ContractBase):
 
     async def test_processes_share_a_queue(self, here: QueueProvider, start: Start, queue: str) -> None:
         """Three consumers, one of which is killed, finish all but what the killed one held; none is finished twice."""
-        messages = new_messages(*[b""] * 1500)
+        messages = new_messages(*[b""] * 4500)
         await here.enqueue(queue, messages)
         consumers = [await start(queue, "drain", 10) for _ in range(3)]
+        for consumer in consumers:  # together, so that none has finished the work before the others have begun
+            await _tell(consumer)
         finished = [await _line(consumers[0])]
         consumers[0].kill()
         finished += [job_id for lines in await asyncio.gather(*map(_rest, consumers)) for job_id in lines]
